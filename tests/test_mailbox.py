@@ -10,6 +10,7 @@ from scripted_camera import Camera, shot
 
 from cfl_edge.errors import DataError, SessionError, UsageError
 from cfl_edge.frame.prediction import Prediction
+from cfl_edge.loop.interrupts import Interrupts
 from cfl_edge.loop.mailbox import MOST_WAITING, Mailbox
 from cfl_edge.loop.session import Predicting, Session, SessionOptions
 from cfl_edge.stream.live import LiveStream
@@ -113,8 +114,9 @@ def served(script, do, *, on_step=lambda step, camera: None, **options):
     camera = Camera(*script)
     with (
         LiveStream("cam", camera.open) as stream,
-        Session(Predicting(Model()), SessionOptions(**options)) as session,
+        Interrupts() as interrupts,
     ):
+        session = Session(Predicting(Model()), SessionOptions(**options), interrupts=interrupts)
         session.serve = do
         for step in session.steps(stream):
             on_step(step, camera)

@@ -50,7 +50,7 @@ class NoveltyCalibration:
     Example:
         >>> known = NoveltyCalibration()
         >>> known.add(torch.arange(30.0))
-        >>> known.scores(np.array([-1.0, 14.5, 99.0]))
+        >>> known.scores(np.array([-1.0, 14.5, 99.0])).round(3)
         array([0. , 0.5, 1. ])
     """
 
