@@ -1,4 +1,4 @@
-"""kill -9 at any moment: the model starts again and keeps every checkpoint."""
+"""kill -9 at any moment: every checkpoint and every published file stays whole."""
 
 import os
 import signal
@@ -8,9 +8,11 @@ import time
 
 import numpy as np
 import pytest
-from command_line import SMALL, write_images
+from command_line import SMALL, cfl_edge, write_images
 
+from cfl_edge.loop.file_watch import stamp_of
 from cfl_edge.model.store import Store
+from cfl_edge.onnx.inference import OnnxModel
 
 KILLS = 40
 
@@ -59,3 +61,41 @@ def test_kill_9_loses_no_checkpoint(tmp_path):
     assert not [path for path in tmp_path.rglob("*") if path.name.startswith(".writing-")]
     assert frames_learned(model) > learned[-1]
     print(f"\n{KILLS} kills, {interrupted_saves} within a save; frames learned {learned[1:]}")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_kill_9_while_publishing(tmp_path):
+    """The file is whole after each of 20 kills, and nothing else is left after the next start."""
+    model, path = tmp_path / "m", tmp_path / "out/p.onnx"
+    command = ["-m", "cfl_edge", "learn", "--stream", "demo:?frames=100000", "--model", model]
+    command += ["--publish", path, "--publish-seconds", "0.01", "--no-export", *SMALL]
+    rng = np.random.default_rng(0)
+    within = 0
+    for kill in range(20):
+        with (tmp_path / "output").open("w+") as output:
+            learning = subprocess.Popen(
+                [sys.executable, *map(str, command)], stdout=output, stderr=output
+            )
+            before, end_s = stamp_of(path), time.monotonic() + 60
+            while stamp_of(path) == before:  # until it has published
+                assert learning.poll() is None, output.seek(0) or output.read()
+                assert time.monotonic() < end_s
+                time.sleep(0.01)
+            if kill:  # the start has cleaned up
+                names = [name for name in os.listdir(path.parent) if str(learning.pid) not in name]
+                assert names == ["p.onnx"]
+            time.sleep(rng.uniform(0, 1))
+            learning.kill()
+            learning.wait()
+        within += len(os.listdir(path.parent)) > 1
+        assert OnnxModel(path, threads=1).classes
+    assert within > 0  # else this shows less than it says
+    print(f"\n20 kills, {within} within a publication")
+    last = cfl_edge(
+        *("learn", "--stream", "demo:?frames=5", "--model", model, "--publish", path),
+        *("--no-export", "--json", *SMALL),
+    )
+    assert last.code == 0
+    assert os.listdir(path.parent) == ["p.onnx"]
+    assert not [name for name in os.listdir(model) if name.startswith(".writing")]

@@ -3,10 +3,7 @@
 import errno
 import json
 import os
-import subprocess
-import sys
 import threading
-import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,7 +17,6 @@ from learner_checks import pictures
 
 from cfl_edge.errors import ExportError, UsageError
 from cfl_edge.learner.export import backbone_on_cpu, snapshot_learner
-from cfl_edge.loop.file_watch import stamp_of
 from cfl_edge.loop.learn import learn
 from cfl_edge.loop.open_learner import load_learner
 from cfl_edge.loop.publish import Publisher, check_publish, open_publisher, write_snapshot
@@ -294,44 +290,6 @@ def test_leftovers_of_a_killed_publisher_go_at_the_start(learner, tmp_path, noti
     open_publisher(learner, settings, notices.append)
     left = [name for name in os.listdir(tmp_path) if name.startswith(".writing")]
     assert left == [".writing-1-of-somebody"]  # process 1 lives
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-def test_kill_9_while_publishing(tmp_path):
-    """The file is whole after each of 20 kills, and nothing else is left after the next start."""
-    model, path = tmp_path / "m", tmp_path / "out/p.onnx"
-    command = ["-m", "cfl_edge", "learn", "--stream", "demo:?frames=100000", "--model", model]
-    command += ["--publish", path, "--publish-seconds", "0.01", "--no-export", *SMALL]
-    rng = np.random.default_rng(0)
-    within = 0
-    for kill in range(20):
-        with (tmp_path / "output").open("w+") as output:
-            learning = subprocess.Popen(
-                [sys.executable, *map(str, command)], stdout=output, stderr=output
-            )
-            before, end_s = stamp_of(path), time.monotonic() + 60
-            while stamp_of(path) == before:  # until it has published
-                assert learning.poll() is None, output.seek(0) or output.read()
-                assert time.monotonic() < end_s
-                time.sleep(0.01)
-            if kill:  # the start has cleaned up
-                names = [name for name in os.listdir(path.parent) if str(learning.pid) not in name]
-                assert names == ["p.onnx"]
-            time.sleep(rng.uniform(0, 1))
-            learning.kill()
-            learning.wait()
-        within += len(os.listdir(path.parent)) > 1
-        assert OnnxModel(path, threads=1).classes
-    assert within > 0  # else this shows less than it says
-    print(f"\n20 kills, {within} within a publication")
-    last = cfl_edge(
-        *("learn", "--stream", "demo:?frames=5", "--model", model, "--publish", path),
-        *("--no-export", "--json", *SMALL),
-    )
-    assert last.code == 0
-    assert os.listdir(path.parent) == ["p.onnx"]
-    assert not [name for name in os.listdir(model) if name.startswith(".writing")]
 
 
 def test_an_algorithm_without_label_embeddings(data, tmp_path):
